@@ -59,6 +59,7 @@ class NodeKit:
         NodeKitConfig.from_mapping(settings)
         self._settings = settings
         self._app: Celery | None = None
+        self._workers: list[WorkerNode] = []
         #: Entries made with :meth:`cron`.
         self.registry = CronRegistry()
         if app is not None:
@@ -193,11 +194,18 @@ class NodeKit:
         if app.configured:
             on_configured()
             source.current()
+        # Celery's signals are global: they may not keep an app alive, so the kit, which the app
+        # keeps, keeps the handlers.
         worker = WorkerNode(app, source)
-        signals.celeryd_init.connect(worker.on_worker_init, weak=False)
-        signals.celeryd_after_setup.connect(worker.on_queues_selected, weak=False)
-        signals.worker_ready.connect(worker.on_worker_ready, weak=False)
-        signals.beat_init.connect(self._on_beat_init, weak=False)
+        self._workers.append(worker)
+        for signal, handler in (
+            (signals.celeryd_init, worker.on_worker_init),
+            (signals.celeryd_after_setup, worker.on_queues_selected),
+            (signals.worker_ready, worker.on_worker_ready),
+        ):
+            # Until Celery 5.6 bound methods of different objects count as one receiver.
+            signal.connect(handler, dispatch_uid=f"celery_nodekit-{id(worker)}")
+        signals.beat_init.connect(self._on_beat_init, dispatch_uid=f"celery_nodekit-{id(self)}")
 
     def _apply_settings(self, source: ConfigSource) -> None:
         source.apply_defaults({PREFIX + name: value for name, value in self._settings.items()})

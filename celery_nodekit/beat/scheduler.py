@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celery.beat import PersistentScheduler, SchedulingError
+from kombu.exceptions import OperationalError
 
 from celery_nodekit.beat.entries import FanoutEntry, Plan, read_entries
 from celery_nodekit.beat.fanout import Fanout
@@ -40,6 +41,7 @@ class NodeFanoutScheduler(PersistentScheduler):
     """
 
     schedule_filename: str
+    _store: Any
     _plan = Plan(fanout={}, plain={})
     _fanout: Fanout | None = None
     _state: StateFile | None = None
@@ -102,7 +104,8 @@ class NodeFanoutScheduler(PersistentScheduler):
         finally:
             if self._state is not None:
                 self._state.release()
-            super().close()
+            if self._store is not None:  # never opened when lazy
+                super().close()
 
     @property
     def info(self) -> str:
@@ -173,7 +176,7 @@ class NodeFanoutScheduler(PersistentScheduler):
         return any(isinstance(cause, self._connection_errors()) for cause in causes)
 
     def _connection_errors(self) -> tuple[type[BaseException], ...]:
-        return (*self.connection.connection_errors, OSError)
+        return (*self.connection.connection_errors, OperationalError, OSError)
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from celery.app.amqp import AMQP
 from celery.app.routes import Router
-from celery.utils.collections import lpmerge
 from kombu import Queue
 
 from celery_nodekit.config import ConfigSource
@@ -154,6 +153,7 @@ class _NodeFirstRouter(Router):
         extras = self.lookup_route(name, args, kwargs, dict(options), task_type)
         if isinstance(extras, Mapping):
             inherited = {k: v for k, v in extras.items() if k not in DESTINATION_OPTIONS}
-            chosen = lpmerge(inherited, chosen)
+            given = {k: v for k, v in chosen.items() if v is not None}
+            chosen = {**chosen, **inherited, **given}
         chosen["queue"] = self._amqp.find_queue(destination)
         return chosen

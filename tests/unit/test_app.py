@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import flask
 import pytest
@@ -271,6 +272,16 @@ class TestLifeOfAKit:
         gc.collect()
         assert app.conf.nodekit_nodes == NODES
         assert "node1" in app.amqp.queues
+
+    def test_an_app_that_nobody_keeps_is_forgotten_with_its_kit(self):
+        app = Celery("proj", broker="memory://", set_as_current=False)
+        NodeKit(app, nodes=NODES)
+        assert app.conf.nodekit_nodes == NODES
+        app.close()
+        gone = weakref.ref(app)
+        del app
+        gc.collect()
+        assert gone() is None
 
     def test_a_second_kit_on_one_app_is_refused_with_the_fix(self, make_app):
         app = make_app()
