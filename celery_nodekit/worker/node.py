@@ -19,7 +19,7 @@ from celery_nodekit.config import PREFIX, ConfigSource
 from celery_nodekit.exceptions import ConfigurationError
 from celery_nodekit.routing.router import NodeRouter
 from celery_nodekit.topology import Node, Topology
-from celery_nodekit.worker.duplicates import watch_for_duplicate
+from celery_nodekit.worker.duplicates import warn_if_mailbox_is_taken, watch_for_duplicate
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -64,11 +64,21 @@ class WorkerNode:
 
     def on_queues_selected(self, instance: Any, **_kw: Any) -> None:
         """``celeryd_after_setup``: consume this node's queues, besides those of ``-Q``."""
-        if instance.app is not self._app or self._node is None:
+        if instance.app is not self._app:
             return
+        warn_if_mailbox_is_taken(self._app, instance.hostname)
+        if self._node is not None:
+            self._select_queues(instance, self._node)
+
+    def on_worker_ready(self, sender: Any, **_kw: Any) -> None:
+        """``worker_ready``: look for another live worker with this one's name."""
+        if sender is not None and sender.app is self._app:
+            watch_for_duplicate(self._app, sender.hostname)
+
+    def _select_queues(self, instance: Any, node: Node) -> None:
         queues = self._app.amqp.queues
         wanted = queues_of(
-            self._node, self._source.celery_setting("task_default_queue"), crontab=self._crontab
+            node, self._source.celery_setting("task_default_queue"), crontab=self._crontab
         )
         if not self._selected:
             queues.select(wanted)
@@ -80,15 +90,10 @@ class WorkerNode:
         queues.deselect(self._excluded)
         logger.info(
             "Worker of node %s consumes %s",
-            self._node.name,
+            node.name,
             ", ".join(sorted(queues.consume_from)),
-            extra={"action": "node_queues_selected", "node": self._node.name},
+            extra={"action": "node_queues_selected", "node": node.name},
         )
-
-    def on_worker_ready(self, sender: Any, **_kw: Any) -> None:
-        """``worker_ready``: look for another live worker with this one's name."""
-        if sender is not None and sender.app is self._app:
-            watch_for_duplicate(self._app, sender.hostname)
 
 
 def queues_of(node: Node, default_queue: str, *, crontab: bool) -> list[str]:

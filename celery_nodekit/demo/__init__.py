@@ -1,0 +1,3 @@
+"""Try celery-nodekit on one machine, without installing a server."""
+
+from __future__ import annotations
