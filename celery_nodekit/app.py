@@ -66,7 +66,10 @@ class NodeKit:
             self.init_app(app)
 
     def init_app(self, app: Any) -> None:
-        """Install the kit on an app; one kit may serve several apps.
+        """Install the kit on an app.
+
+        One kit may serve several apps, which then share its arguments and ``@kit.cron`` entries.
+        Its own methods answer for the app it was installed on last.
 
         Raises:
             AlreadyInstalledError: the app has a kit already.

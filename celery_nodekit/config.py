@@ -76,7 +76,8 @@ class NodeKitConfig:
         25.0,
         kind="number from 0 to 86400",
         unit="seconds",
-        doc="How long a stopping worker may finish what runs; process configuration waits longer.",
+        doc="How long process configuration lets a stopping worker finish what runs; after this"
+        " and a margin the process manager kills it.",
     )
 
     queue_check_interval: float = _setting(

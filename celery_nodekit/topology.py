@@ -111,7 +111,8 @@ class Topology:
         """Return the nodes a selector picks, in the order of the topology.
 
         Args:
-            selector: see the module's docstring.
+            selector: a name, ``"all"``, ``"label=value"``, ``"label=value:N"`` for N of them, or a
+                list of these.
             key: what ``"label=value:N"`` chooses by; one key always gives the same nodes.
 
         Raises:

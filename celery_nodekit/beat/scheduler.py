@@ -15,12 +15,13 @@ from celery.beat import PersistentScheduler, SchedulingError
 from kombu.exceptions import OperationalError
 
 from celery_nodekit.beat.entries import FanoutEntry, Plan, read_entries
-from celery_nodekit.beat.fanout import Fanout
+from celery_nodekit.beat.fanout import MAX_WAIT, Fanout
 from celery_nodekit.beat.occurrence import HEADER, Occurrence
 from celery_nodekit.beat.state import StateFile
 from celery_nodekit.beat.watch import UnreadQueueWatch
 from celery_nodekit.config import ConfigSource
 from celery_nodekit.exceptions import BrokerUnreachableError, ConfigurationError
+from celery_nodekit.routing.router import NodeRouter
 from celery_nodekit.signals import occurrence_published
 from celery_nodekit.topology import Node, Topology
 
@@ -46,12 +47,14 @@ class NodeFanoutScheduler(PersistentScheduler):
     _fanout: Fanout | None = None
     _state: StateFile | None = None
     _watch: UnreadQueueWatch | None = None
+    _ticking = False
 
     def setup_schedule(self) -> None:
         """Read and check all entries, then start where the last beat ended."""
         source = ConfigSource(self.app)
         config = source.current()
         topology = Topology.from_config(config)
+        NodeRouter(source).check()
         self._plan = read_entries(
             self._all_entries(source),
             topology=topology,
@@ -86,16 +89,33 @@ class NodeFanoutScheduler(PersistentScheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Publish what is due and return the seconds until the next look."""
-        if self._fanout is None:
+        self._ticking = True
+        try:
+            wait = MAX_WAIT if self._fanout is None else self._fanout.run_due()
             seconds: float = super().tick(*args, **kwargs)
+        except BaseException:
+            # SIGTERM, most likely in the middle of a conversation with the broker.
+            self._drop_connection()
+            raise
+        finally:
+            self._ticking = False
+        if self._fanout is None:
             return seconds
         if self._watch is not None:
             self._watch.start()
-        wait = self._fanout.run_due()
-        return min(wait, super().tick(*args, **kwargs))
+        return min(wait, seconds)
 
     def close(self) -> None:
-        """Save and let go of everything; called twice when beat gets SIGTERM."""
+        """Save and let go of everything.
+
+        On SIGTERM beat calls this inside the signal handler and once more when it has come to its
+        end (``celery.apps.beat.Beat.install_sync_handler``). A handler that interrupts a publish
+        must not talk to the broker over the same connection, so all it does is to save.
+        """
+        if self._ticking:
+            if self._fanout is not None:
+                self._fanout.save()
+            return
         if self._watch is not None:
             self._watch.stop()
         try:
@@ -106,6 +126,13 @@ class NodeFanoutScheduler(PersistentScheduler):
                 self._state.release()
             if self._store is not None:  # never opened when lazy
                 super().close()
+
+    def _drop_connection(self) -> None:
+        self.__dict__.pop("producer", None)
+        connection = self.__dict__.pop("connection", None)
+        if connection is not None:
+            # Without the broker's goodbye, which could wait for a reply that never comes.
+            connection.collect(socket_timeout=1.0)
 
     @property
     def info(self) -> str:

@@ -41,8 +41,7 @@ PRESET: tuple[Preset, ...] = (
         value=True,
         reason="Celery acknowledges and fails a task whose pool process was killed, even with"
         " acks_late. With this it goes back to its queue. A task that kills its process every time"
-        " then comes back every time; give it retry_on_worker_lost=True and max_retries, or"
-        " reject_on_worker_lost=False.",
+        " then comes back every time; give that one reject_on_worker_lost=False.",
     ),
     Preset(
         key="worker_prefetch_multiplier",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -93,12 +92,10 @@ class Deployment:
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules[self.app] = module
+            spec.loader.exec_module(module)
             try:
-                spec.loader.exec_module(module)
                 yield module
             finally:
-                del sys.modules[self.app]
                 module.app.close()
 
 

@@ -117,9 +117,10 @@ def test_a_message_for_a_node_that_is_down_waits_for_it(deployment, proj):
     proj.mark.apply_async(("patient",), node="node3")
     with deployment.producer() as fresh:
         fresh.mark.apply_async(("patient",), node="node3")
-    worker = deployment.worker("--node", "node3", name="node3-worker")
+    worker = deployment.worker("--node", "node3", "-Q", "slow", name="node3-worker")
     worker.wait_ready()
     assert ran_on(deployment, "patient", 2) == ["node3", "node3"]
+    assert "Worker of node node3 consumes default, node3, slow" in worker.output()
     assert worker.stop() == 0
 
 

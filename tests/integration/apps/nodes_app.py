@@ -22,6 +22,8 @@ app.conf.update(
         "proj.by_user": {"nodes": ["node1", "node2"], "by": "user"},
     },
 )
+if os.environ.get("TEST_QUORUM"):
+    app.conf.task_default_queue_type = "quorum"
 
 
 def record(task, **more):
@@ -40,23 +42,23 @@ def record(task, **more):
         file.write(line.encode() + b"\n")
 
 
-@app.task(bind=True, name="proj.mark")
+@app.task(bind=True, shared=False, name="proj.mark")
 def mark(self, label, value=None):
     record(self, label=label, value=value)
     return label
 
 
-@app.task(bind=True, name="proj.routed")
+@app.task(bind=True, shared=False, name="proj.routed")
 def routed(self, label):
     record(self, label=label)
 
 
-@app.task(bind=True, name="proj.by_user")
+@app.task(bind=True, shared=False, name="proj.by_user")
 def by_user(self, label, user):
     record(self, label=label, user=user)
 
 
-@app.task(bind=True, name="proj.again")
+@app.task(bind=True, shared=False, name="proj.again")
 def again(self, label, node=None):
     record(self, label=label, retries=self.request.retries)
     if not self.request.retries:
@@ -64,12 +66,12 @@ def again(self, label, node=None):
 
 
 @kit.cron("* * * * * *", seconds="last", nodes="all")
-@app.task(bind=True, name="proj.tick")
+@app.task(bind=True, shared=False, name="proj.tick")
 def tick(self):
     record(self)
 
 
-@app.task(bind=True, name="proj.plain_tick")
+@app.task(bind=True, shared=False, name="proj.plain_tick")
 def plain_tick(self):
     record(self)
 

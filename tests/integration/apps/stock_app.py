@@ -16,7 +16,7 @@ app.conf.update(
 )
 
 
-@app.task(bind=True, name="stock.tick")
+@app.task(bind=True, shared=False, name="stock.tick")
 def tick(self):
     with Path(os.environ["TEST_RECORDS"]).open("ab", buffering=0) as file:
         file.write(f"{self.request.id} {self.request.hostname}\n".encode())

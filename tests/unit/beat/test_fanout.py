@@ -286,6 +286,31 @@ def test_positions_are_saved_only_when_they_changed():
     assert bench.store.saves == before + 1
 
 
+def test_a_full_disk_stops_nothing_and_is_said_once(caplog):
+    bench = Bench(entry()).start()
+    save, bench.store.save = bench.store.save, failing(OSError("no space left"))
+    bench.run(minutes=3)
+    assert bench.fires("node1") == [1, 2, 3]
+    assert [r.action for r in caplog.records] == ["positions_not_saved"]
+    bench.store.save = save
+    bench.run(seconds=1)
+    assert bench.store.saved["tick"].last["node1"] == NOON + timedelta(minutes=3)
+
+
+def test_a_full_disk_at_the_start_is_an_error():
+    bench = Bench(entry())
+    bench.store.save = failing(OSError("no space left"))
+    with pytest.raises(OSError, match="no space left"):
+        bench.start()
+
+
+def failing(error):
+    def save(positions):
+        raise error
+
+    return save
+
+
 def test_without_entries_there_is_nothing_to_do():
     bench = Bench().start()
     assert bench.fanout.run_due() == module.MAX_WAIT

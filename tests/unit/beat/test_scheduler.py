@@ -178,6 +178,40 @@ def test_an_error_of_one_queue_is_that_nodes_alone(app, start, clock, sent, monk
     assert sent[1].headers["nodekit"]["fire"] == sent[0].headers["nodekit"]["fire"]
 
 
+class TestSignalInTheMiddleOfAPublish:
+    """Beat's handler calls ``close()`` and raises ``SystemExit``; then ``close()`` comes again."""
+
+    @pytest.fixture
+    def interrupted(self, app, start, clock, monkeypatch):
+        scheduler = start()
+        scheduler.tick()
+        connection = scheduler.connection
+        clock.now += timedelta(seconds=30)
+
+        def send_task(*args, **kwargs):
+            scheduler.close()
+            assert connection.connected
+            raise SystemExit
+
+        monkeypatch.setattr(app, "send_task", send_task)
+        with pytest.raises(SystemExit):
+            scheduler.tick()
+        monkeypatch.undo()
+        return scheduler, connection
+
+    def test_the_connection_is_left_alone_and_dropped_afterwards(self, interrupted):
+        scheduler, connection = interrupted
+        assert not connection.connected
+        scheduler.close()
+
+    def test_the_state_stays_locked_until_the_end(self, interrupted, start):
+        scheduler, _connection = interrupted
+        with pytest.raises(StateFileError):
+            start()
+        scheduler.close()
+        start()
+
+
 class TestStart:
     def test_two_beats_on_one_file_are_refused(self, start):
         start()
@@ -189,6 +223,11 @@ class TestStart:
             "typo": {"task": "proj.nope", "schedule": 5, "options": {"nodes": "all"}}
         }
         with pytest.raises(ConfigurationError, match="cron entry 'typo': there is no task"):
+            start()
+
+    def test_wrong_routes_are_errors_at_start_too(self, app, start):
+        app.conf.nodekit_routes = {"proj.render": "node9"}
+        with pytest.raises(ConfigurationError, match=r"nodekit_routes\['proj.render'\]"):
             start()
 
     def test_an_entry_in_both_places_is_an_error(self, app, start):
