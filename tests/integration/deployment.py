@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -96,6 +97,7 @@ class Deployment:
             try:
                 yield module
             finally:
+                gc.collect()  # results unsubscribe while the server still lives
                 module.app.close()
 
 

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from amqp.exceptions import NotFound, ResourceLocked
 
 from celery_nodekit.signals import duplicate_node_name
 from celery_nodekit.worker import duplicates
-from celery_nodekit.worker.duplicates import count_live, watch_for_duplicate
+from celery_nodekit.worker.duplicates import (
+    count_live,
+    warn_if_mailbox_is_taken,
+    watch_for_duplicate,
+)
 
 PONG = {"w@host": {"ok": "pong"}}
 
@@ -54,3 +60,43 @@ def test_a_second_one_is_logged_and_signalled(caplog):
 def test_otherwise_nothing_is_said(caplog, replies):
     watch_for_duplicate(app_answering(replies), "w@host").join(5)
     assert caplog.records == []
+
+
+class TestMailboxOnRabbitMQ:
+    """Before this worker has a mailbox of its own."""
+
+    def look(self, declared, driver="amqp"):
+        def queue_declare(passive):
+            assert passive
+            if isinstance(declared, Exception):
+                raise declared
+            return SimpleNamespace(consumer_count=declared)
+
+        def get_queue(hostname):
+            assert hostname == "w@host"
+            return lambda channel: SimpleNamespace(queue_declare=queue_declare)
+
+        connection = nullcontext(
+            SimpleNamespace(
+                transport=SimpleNamespace(driver_type=driver), channel=lambda: nullcontext(None)
+            )
+        )
+        app = SimpleNamespace(
+            connection_for_read=lambda connect_timeout: connection,
+            control=SimpleNamespace(mailbox=SimpleNamespace(get_queue=get_queue)),
+        )
+        warn_if_mailbox_is_taken(app, "w@host")
+
+    @pytest.mark.parametrize("declared", [1, ResourceLocked("in use")])
+    def test_a_mailbox_that_somebody_reads_is_logged(self, caplog, declared):
+        self.look(declared)
+        assert [r.action for r in caplog.records] == ["duplicate_node_name"]
+
+    @pytest.mark.parametrize("declared", [0, NotFound("no queue"), OSError("no broker")])
+    def test_otherwise_nothing_is_said(self, caplog, declared):
+        self.look(declared)
+        assert caplog.records == []
+
+    def test_other_brokers_are_asked_later(self, caplog):
+        self.look(1, driver="redis")
+        assert caplog.records == []
