@@ -3,7 +3,6 @@
 Examples name brokers as an app would; they run with one in memory, because ``CELERY_BROKER_URL``
 comes before what an app says.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Tables in the pages that could stop being true."""
-# ruff: noqa: D103, INP001, S101
 
 from __future__ import annotations
 

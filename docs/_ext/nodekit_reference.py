@@ -3,7 +3,6 @@
 ``nodekit-settings`` lists the fields of ``NodeKitConfig``, ``nodekit-preset`` the reliability
 preset. Neither takes arguments, so the pages cannot differ from the code.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 

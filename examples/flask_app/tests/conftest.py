@@ -7,6 +7,7 @@ import pytest
 from celery import Celery
 from flask import Flask
 from flask.testing import FlaskClient
+
 from task_app import create_app
 
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
+
 from task_app import create_app
 
 HERE = Path(__file__).parents[1]

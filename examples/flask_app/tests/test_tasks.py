@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from flask import current_app
-from task_app import create_app, tasks
-from task_app.extensions import kit
 
 from celery_nodekit import Scheduler
+from task_app import create_app, tasks
+from task_app.extensions import kit
 
 
 def test_nodes_can_be_given_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from celery import Celery
 from flask import Flask
 from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
+
 from task_app import tasks
 
 

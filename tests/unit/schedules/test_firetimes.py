@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from celery.schedules import BaseSchedule, crontab, schedule
+from celery.schedules import BaseSchedule, crontab, schedule, solar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,10 +79,6 @@ class TestCrontab:
 
 
 def test_solar_events_are_rounded_to_a_second():
-    ephem = pytest.importorskip("ephem")
-    assert ephem
-    from celery.schedules import solar
-
     sunset = times(solar("sunset", 52.5, 13.4))
     fire = sunset.next_after(START)
     assert fire.microsecond == 0

@@ -1,0 +1,1 @@
+"""Runs a deployment: process configuration from the topology."""
