@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import signals
@@ -34,6 +35,9 @@ _AMQP_PATH = f"{NodeAMQP.__module__}:{NodeAMQP.__qualname__}"
 _SCHEDULER_PATH = "celery_nodekit.beat.scheduler:NodeFanoutScheduler"
 
 _Task = TypeVar("_Task")
+
+#: What is given to ``@kit.cron`` by mistake: a function that is no task yet, a task's name.
+_NO_TASKS = (FunctionType, str, type(None))
 
 
 class NodeKit:
@@ -171,8 +175,12 @@ class NodeKit:
         schedule = cron(expression, tz=tz, seconds=seconds)
 
         def register(task: _Task) -> _Task:
-            if not (callable(task) or hasattr(type(task), "apply_async")):
-                raise ConfigurationError(f"@kit.cron decorates a task, not {task!r}.")
+            # By type() alone: isinstance() would evaluate a lazy task.
+            if type(task) in _NO_TASKS:
+                raise ConfigurationError(
+                    f"@kit.cron decorates a task, not {task!r}; put it above @app.task or"
+                    " @shared_task."
+                )
             self.registry.add(
                 Registration(
                     task=task,

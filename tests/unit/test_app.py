@@ -477,7 +477,15 @@ class TestCronDecorator:
         with pytest.raises(ConfigurationError, match="61"):
             kit.cron("61 * * * *")
 
-    def test_it_refuses_what_is_no_task(self, make_app):
+    @pytest.mark.parametrize("what", ["proj.cleanup", None, lambda: None])
+    def test_it_refuses_what_is_no_task_and_names_the_order(self, make_app, what):
         kit = NodeKit(make_app(), nodes=NODES)
-        with pytest.raises(ConfigurationError, match="decorates a task"):
-            kit.cron("* * * * *")("proj.cleanup")
+        with pytest.raises(ConfigurationError, match=r"put it above @app\.task"):
+            kit.cron("* * * * *")(what)
+
+    def test_it_does_not_evaluate_a_lazy_task(self, make_app):
+        app = make_app()
+        kit = NodeKit(app, nodes=NODES)
+        lazy = kit.cron("* * * * *")(app.task(shared=False, name="lazy")(lambda: None))
+        assert not app.finalized
+        assert not lazy.__evaluated__()
