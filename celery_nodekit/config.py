@@ -214,18 +214,23 @@ class ConfigSource:
         names: set[str] = set()
         for key in _keys(conf.maps[:-1]):
             lowered = key.lower()
-            if key.isupper() and not conf.prefix and lowered.removeprefix(PREFIX) in _NAMES:
-                raise ConfigurationError(
-                    f"{key} is not read: Celery takes upper-case names only with a namespace. Write"
-                    f" {lowered}, or CELERY_{key} and config_from_object(..., namespace='CELERY')."
-                )
             if key.isupper() and not conf.prefix:
-                continue
-            names.update(lowered.removeprefix(p) for p in prefixes if lowered.startswith(p))
+                _check_not_ignored(key, lowered.removeprefix("celery_"))
+            else:
+                names.update(lowered.removeprefix(p) for p in prefixes if lowered.startswith(p))
         return frozenset(names)
 
 
 _NAMES = setting_names()
+
+
+def _check_not_ignored(key: str, setting: str) -> None:
+    if setting.startswith(PREFIX) and setting.removeprefix(PREFIX) in _NAMES:
+        raise ConfigurationError(
+            f"{key} is not read: Celery takes new upper-case names only with a namespace. Write"
+            f" {setting}, or CELERY_{setting.upper()} and"
+            " config_from_object(..., namespace='CELERY')."
+        )
 
 
 def _keys(layers: Sequence[Mapping[Any, Any]]) -> Iterator[str]:

@@ -90,15 +90,18 @@ class TestSource:
         with pytest.raises(ConfigurationError, match="nodekit_noodes"):
             ConfigSource(app).current()
 
-    def test_an_upper_case_name_that_celery_does_not_read_is_an_error(self, make_app):
+    @pytest.mark.parametrize("name", ["NODEKIT_NODES", "CELERY_NODEKIT_NODES"])
+    def test_an_upper_case_name_that_celery_does_not_read_is_an_error(self, make_app, name):
         app = make_app()
-        app.config_from_object({"NODEKIT_NODES": ["node1"]})
-        with pytest.raises(ConfigurationError, match=r"NODEKIT_NODES is not read.*nodekit_nodes"):
+        app.config_from_object({name: ["node1"]})
+        with pytest.raises(ConfigurationError, match=rf"^{name} is not read.*nodekit_nodes, or"):
             ConfigSource(app).current()
 
     def test_an_unrelated_upper_case_name_is_left_alone(self, make_app):
         app = make_app()
-        app.config_from_object({"NODEKIT_DASHBOARD_URL": "x", "nodekit_nodes": ["node1"]})
+        app.config_from_object(
+            {"NODEKIT_DASHBOARD_URL": "x", "NODES": 3, "nodekit_nodes": ["node1"]}
+        )
         assert ConfigSource(app).current().nodes == ["node1"]
 
     def test_the_environment_names_the_node(self, make_app, monkeypatch):
