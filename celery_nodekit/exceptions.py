@@ -52,5 +52,6 @@ class StateFileError(NodeKitError, OSError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``' Did you mean ...?'`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    by_folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
+    return f" Did you mean {by_folded[near[0]]!r}?" if near else ""

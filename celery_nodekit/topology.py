@@ -198,8 +198,8 @@ def rendezvous(key: str, names: Sequence[str], count: int = 1) -> list[str]:
 def _read_node(name: object, options: object, config: NodeKitConfig) -> Node:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
         raise ConfigurationError(
-            f"nodekit_nodes: {name!r} cannot be the name of a node; use letters, digits,"
-            " '.', '_' and '-', and not 'all'."
+            f"nodekit_nodes: {name!r} cannot be the name of a node; use up to 128"
+            " letters, digits, '.', '_' and '-', and not 'all'."
         )
     options = {} if options is None else options
     if not isinstance(options, Mapping):

@@ -80,16 +80,19 @@ def read_entries(
     plain: dict[str, Any] = {}
     mistakes: list[str] = []
     for name, entry in beat_schedule.items():
-        named = _with_named_schedule(name, entry)
-        own = _own_settings(entry)
-        if own is None:
-            plain[name] = named
-            continue
         try:
+            named = _with_named_schedule(name, entry)
+            own = _own_settings(entry)
+            if own is None:
+                _check_node(entry, topology)
+                plain[name] = named
+                continue
             fanout[name] = _read(name, named, own, topology=topology, tz=tz, app=app)
             _check_task(entry, is_task)
         except ConfigurationError as exc:
             mistakes.append(f"cron entry {name!r}: {exc}")
+        except (TypeError, ValueError, OverflowError, AttributeError) as exc:
+            mistakes.append(f"cron entry {name!r} cannot be read: {type(exc).__name__}: {exc}")
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
     return Plan(fanout=fanout, plain=plain)
@@ -152,6 +155,12 @@ def _read(
         options=options,
         fingerprint=f"{schedule!r} {tz} {own.get('anchor', 0)}",
     )
+
+
+def _check_node(entry: Mapping[str, Any], topology: Topology) -> None:
+    node = (entry.get("options") or {}).get("node")
+    if node is not None:
+        topology.get(node)
 
 
 def _anchor(seconds: object) -> timedelta:

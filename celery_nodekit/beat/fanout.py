@@ -9,15 +9,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from celery_nodekit.beat.entries import FanoutEntry
 from celery_nodekit.beat.occurrence import Occurrence
-from celery_nodekit.beat.state import Position
+from celery_nodekit.beat.resume import SKEW, resume
+from celery_nodekit.beat.state import Position, Saved
 from celery_nodekit.exceptions import BrokerUnreachableError
-from celery_nodekit.schedules.firetimes import between, latest
 from celery_nodekit.topology import Node, Topology
 
 __all__ = ["Fanout", "PositionStore", "utc_now"]
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 MAX_WAIT = 1.0
 #: Occurrences published in one go, so that signals are handled in between.
 BATCH = 500
+#: Seconds that an occurrence may be late before it is said that beat cannot keep up.
+LATE = 10.0
 #: Seconds until a failed publish is tried again: the first time, and at most.
 RETRY_FIRST, RETRY_MOST = 1.0, 15.0
 
@@ -35,11 +37,11 @@ RETRY_FIRST, RETRY_MOST = 1.0, 15.0
 class PositionStore(Protocol):
     """Keeps positions over restarts."""
 
-    def load(self) -> dict[str, Position]:
+    def load(self) -> Saved:
         """Return what was saved."""
 
-    def save(self, positions: dict[str, Position]) -> None:
-        """Keep all positions."""
+    def save(self, saved: Saved) -> None:
+        """Keep it."""
 
 
 #: Publishes one occurrence. It raises ``BrokerUnreachableError`` when no node can be reached, and
@@ -103,39 +105,39 @@ class Fanout:
         self._positions: dict[str, Position] = {}
         self._broker = _Delay()
         self._lanes: dict[tuple[str, str], _Delay] = {}
+        self._failing: set[tuple[str, str]] = set()
         self._order = itertools.count()
         self._heap: list[tuple[datetime, int, FanoutEntry]] = []
         self._unsaved = False
         self._save_failed = False
+        self._owed_until: datetime | None = None
+        self._seen = clock()
+        self._late_said = False
 
     def start(self) -> None:
         """Take up where the last run ended.
 
-        A new entry, a new node and a changed schedule start from now. Of what was missed while no
-        beat ran, each node gets the newest occurrence.
+        A new entry, a new node and a changed schedule start from now. What the last beat still
+        owed is published; of what was missed after that, while no beat ran, each node gets the
+        newest occurrence.
         """
         now = self._clock()
         saved = self._store.load()
         for entry in self._entries.values():
-            old = saved.get(entry.name)
-            known = old.last if old is not None and old.fingerprint == entry.fingerprint else {}
-            position = Position(
-                entry.fingerprint,
-                {
-                    node.name: _resume(entry, known[node.name], now) if node.name in known else now
-                    for node in entry.candidates
-                },
-            )
-            self._positions[entry.name] = position
+            self._positions[entry.name] = resume(entry, saved, now)
             self._push(entry)
-        self._store.save(self._positions)
+        self._unsaved = True
+        self.save()
 
     def run_due(self) -> float:
         """Publish what is due and return the seconds until there may be more."""
         now = self._clock()
         if not self._heap:
             return MAX_WAIT
+        self._notice_clock(now)
         if self._broker.holds(now):
+            self._owe(now)
+            self.save()
             return self._wait(self._broker.until, now)
         budget = BATCH
         try:
@@ -154,10 +156,14 @@ class Fanout:
                 extra={"action": "occurrences_wait"},
             )
         finally:
+            self._owe(now)
             self.save()
         if self._broker.holds(now):
             return self._wait(self._broker.until, now)
-        return 0.0 if budget <= 0 else self._wait(self._heap[0][0], self._clock())
+        if budget <= 0:
+            self._notice_delay(now)
+            return 0.0
+        return self._wait(self._heap[0][0], self._clock())
 
     def save(self) -> None:
         """Keep the positions, if they changed.
@@ -168,7 +174,7 @@ class Fanout:
         if not self._unsaved:
             return
         try:
-            self._store.save(self._positions)
+            self._store.save(Saved(self._positions, self._owed_until))
         except OSError as exc:
             if not self._save_failed:
                 logger.error(
@@ -188,7 +194,7 @@ class Fanout:
         if not free:
             return 1
         tried = 0
-        for fire in between(entry.times, min(last[node.name] for node in free), now):
+        for fire in self._due(entry, min(last[node.name] for node in free), now):
             chosen = self._topology.select(entry.selector, key=f"{entry.name}\0{fire.isoformat()}")
             picked = {node.name for node in chosen}
             for node in free:
@@ -205,6 +211,59 @@ class Fanout:
                 break
         return tried
 
+    def _due(self, entry: FanoutEntry, after: datetime, now: datetime) -> Iterator[datetime]:
+        gaps = self._positions[entry.name].gaps
+        fire = entry.times.next_after(after)
+        while fire <= now:
+            left_out = next((end for start, end in gaps if start < fire < end), None)
+            if left_out is not None:
+                fire = left_out
+                continue
+            yield fire
+            fire = entry.times.next_after(fire)
+
+    def _owe(self, now: datetime) -> None:
+        """Keep until when something is owed, so that a restart does not take it for missed."""
+        is_behind = self._broker.until or self._failing or self._heap[0][0] <= now
+        owed_until = now if is_behind else None
+        if owed_until is None and self._owed_until is None:
+            return
+        self._owed_until = owed_until
+        self._unsaved = True
+
+    def _notice_clock(self, now: datetime) -> None:
+        if now > self._seen - SKEW:
+            self._seen = max(self._seen, now)
+            return
+        logger.error(
+            "The clock went back from %s to %s; cron entries go on from now, and what they already"
+            " published for this time comes again under the same ids.",
+            self._seen.isoformat(),
+            now.isoformat(),
+            extra={"action": "clock_went_back"},
+        )
+        self._seen = now
+        for position in self._positions.values():
+            position.last = {node: min(moment, now) for node, moment in position.last.items()}
+        self._heap.clear()
+        for entry in self._entries.values():
+            self._push(entry)
+        self._unsaved = True
+
+    def _notice_delay(self, now: datetime) -> None:
+        late = (now - self._heap[0][0]).total_seconds()
+        if late < LATE:
+            self._late_said = False
+        elif not self._late_said:
+            self._late_said = True
+            logger.warning(
+                "Cron entries are %.0f s late, %s most of all: beat cannot publish as fast as they"
+                " fall due. Longer intervals or fewer nodes help.",
+                late,
+                self._heap[0][2].name,
+                extra={"action": "occurrences_late"},
+            )
+
     def _attempt(
         self, entry: FanoutEntry, node: Node, fire: datetime, now: datetime, lane: _Delay
     ) -> bool:
@@ -217,6 +276,7 @@ class Fanout:
             raise
         except Exception as exc:
             lane.failed(now)
+            self._failing.add((entry.name, node.name))
             logger.error(
                 "Could not publish %s of %s to %s, next try in %.0f s: %s",
                 entry.name,
@@ -228,6 +288,7 @@ class Fanout:
             )
             return False
         lane.worked()
+        self._failing.discard((entry.name, node.name))
         self._broker.worked()
         return True
 
@@ -250,11 +311,3 @@ class Fanout:
     def _wait(until: datetime | None, now: datetime) -> float:
         seconds = MAX_WAIT if until is None else (until - now).total_seconds()
         return max(0.0, min(seconds, MAX_WAIT))
-
-
-def _resume(entry: FanoutEntry, last: datetime, now: datetime) -> datetime:
-    newest = latest(entry.times, last, now)
-    if newest is None:
-        return last
-    # The fire before the newest one need not be known, only that the newest is still to come.
-    return max(last, newest - timedelta(microseconds=1))

@@ -6,9 +6,11 @@ Entries without ``nodes`` are Celery's: nothing of ``PersistentScheduler`` is ch
 from __future__ import annotations
 
 import copy
+import dbm
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from celery.beat import PersistentScheduler, SchedulingError
@@ -20,7 +22,7 @@ from celery_nodekit.beat.occurrence import HEADER, Occurrence
 from celery_nodekit.beat.state import StateFile
 from celery_nodekit.beat.watch import UnreadQueueWatch
 from celery_nodekit.config import ConfigSource
-from celery_nodekit.exceptions import BrokerUnreachableError, ConfigurationError
+from celery_nodekit.exceptions import BrokerUnreachableError, ConfigurationError, NodeKitError
 from celery_nodekit.routing.router import NodeRouter
 from celery_nodekit.signals import occurrence_published
 from celery_nodekit.topology import Node, Topology
@@ -29,6 +31,9 @@ __all__ = ["NodeFanoutScheduler"]
 
 logger = logging.getLogger(__name__)
 
+#: Exit code of a beat that was given something wrong.
+EX_USAGE = 2
+
 
 class NodeFanoutScheduler(PersistentScheduler):
     """Sends each occurrence of an entry with ``nodes`` to every selected node.
@@ -36,9 +41,7 @@ class NodeFanoutScheduler(PersistentScheduler):
     Use it as ``celery beat -S celery_nodekit.Scheduler`` or ``-S nodekit``; ``NodeKit`` makes it
     the default. Positions are kept in ``<schedule file>.nodekit.json``.
 
-    Raises:
-        ConfigurationError: at start, naming every wrong entry and its cause.
-        StateFileError: at start, when another beat uses the same file.
+    A wrong entry, setting or state file ends beat at start with exit code 2; the log names each.
     """
 
     schedule_filename: str
@@ -50,7 +53,27 @@ class NodeFanoutScheduler(PersistentScheduler):
     _ticking = False
 
     def setup_schedule(self) -> None:
-        """Read and check all entries, then start where the last beat ended."""
+        """Read and check all entries, then start where the last beat ended.
+
+        Raises:
+            SystemExit: with code 2; what is wrong was logged. Celery would print it twice, with
+                tracebacks, and end with code 1.
+        """
+        try:
+            self._start_fanout()
+        except NodeKitError as exc:
+            for line in str(exc).splitlines():
+                logger.critical("beat cannot start: %s", line, extra={"action": "beat_not_started"})
+            raise SystemExit(EX_USAGE) from exc
+        try:
+            super().setup_schedule()
+        except (EOFError, UnpicklingError, UnicodeDecodeError, *dbm.error) as exc:
+            # Celery mends a damaged file only where it is damaged in other places.
+            mend: Any = self._destroy_open_corrupted_schedule  # type: ignore[attr-defined]
+            self._store = mend(exc)
+            super().setup_schedule()
+
+    def _start_fanout(self) -> None:
         source = ConfigSource(self.app)
         config = source.current()
         topology = Topology.from_config(config)
@@ -81,7 +104,6 @@ class NodeFanoutScheduler(PersistentScheduler):
                 interval=config.queue_check_interval,
                 sender=self,
             )
-        super().setup_schedule()
 
     def merge_inplace(self, b: Any) -> None:  # noqa: ARG002
         """Give Celery's scheduler the entries that are its own."""

@@ -8,19 +8,20 @@ under the same task id.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from celery_nodekit.exceptions import StateFileError
 
-__all__ = ["Position", "StateFile"]
+__all__ = ["Position", "Saved", "StateFile"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,28 @@ _VERSION = 1
 class Position:
     """How far one entry has been published, per node."""
 
-    __slots__ = ("fingerprint", "last")
+    __slots__ = ("fingerprint", "gaps", "last")
 
-    def __init__(self, fingerprint: str, last: Mapping[str, datetime]) -> None:
+    def __init__(
+        self,
+        fingerprint: str,
+        last: Mapping[str, datetime],
+        gaps: Sequence[tuple[datetime, datetime]] = (),
+    ) -> None:
         #: Of the schedule it was published by.
         self.fingerprint = fingerprint
         #: Newest fire time done with, by name of node.
         self.last = dict(last)
+        #: Times without beat, each up to the newest fire missed; what lies between is left out.
+        self.gaps = list(gaps)
+
+
+class Saved(NamedTuple):
+    """What a beat leaves to the next one."""
+
+    positions: dict[str, Position]
+    #: Until when something was owed that the broker did not take; ``None`` when all was published.
+    owed_until: datetime | None = None
 
 
 class StateFile:
@@ -76,11 +92,10 @@ class StateFile:
                 f"Another beat (pid {holder}) uses {self.path}. Run one beat per state file, or"
                 " give this one its own with `celery beat --schedule PATH`."
             ) from exc
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
         self._lock = lock
+        with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Give the lock back; safe to call again."""
@@ -88,15 +103,15 @@ class StateFile:
             self._lock.close()
             self._lock = None
 
-    def load(self) -> dict[str, Position]:
-        """Return all positions; none when there is no file yet.
+    def load(self) -> Saved:
+        """Return what was saved; nothing when there is no file yet.
 
         An unreadable file is set aside with a log entry, and every entry starts from now.
         """
         try:
             return _decode(json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return {}
+            return Saved({})
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             aside = self.path.with_name(f"{self.path.name}.unreadable-{int(time.time())}")
             self.path.replace(aside)
@@ -107,9 +122,9 @@ class StateFile:
                 aside,
                 extra={"action": "state_file_set_aside", "path": str(aside)},
             )
-            return {}
+            return Saved({})
 
-    def save(self, positions: Mapping[str, Position]) -> None:
+    def save(self, saved: Saved) -> None:
         """Replace the file.
 
         Raises:
@@ -117,40 +132,45 @@ class StateFile:
         """
         temporary = self.path.with_name(self.path.name + ".new")
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(_encode(positions), file, separators=(",", ":"))
+            json.dump(_encode(saved), file, separators=(",", ":"))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
 
 
-def _encode(positions: Mapping[str, Position]) -> dict[str, Any]:
+def _encode(saved: Saved) -> dict[str, Any]:
     entries = {}
-    for name, position in positions.items():
+    for name, position in saved.positions.items():
         newest = max(position.last.values(), default=_EPOCH)
-        behind = {
-            node: (last - _EPOCH) // _MICROSECOND
-            for node, last in position.last.items()
-            if last != newest
-        }
         entries[name] = {
             "schedule": position.fingerprint,
-            "last": (newest - _EPOCH) // _MICROSECOND,
+            "last": _to_number(newest),
             "nodes": sorted(position.last),
-            "behind": behind,
+            "behind": {n: _to_number(t) for n, t in position.last.items() if t != newest},
+            "gaps": [[_to_number(start), _to_number(end)] for start, end in position.gaps],
         }
-    return {"version": _VERSION, "entries": entries}
+    owed = None if saved.owed_until is None else _to_number(saved.owed_until)
+    return {"version": _VERSION, "owed_until": owed, "entries": entries}
 
 
-def _decode(data: Any) -> dict[str, Position]:
+def _decode(data: Any) -> Saved:
     if data["version"] != _VERSION:
         raise ValueError(f"version {data['version']!r}, expected {_VERSION}")
-    return {
+    positions = {
         name: Position(
             entry["schedule"],
-            {
-                node: _EPOCH + timedelta(microseconds=entry["behind"].get(node, entry["last"]))
-                for node in entry["nodes"]
-            },
+            {node: _to_time(entry["behind"].get(node, entry["last"])) for node in entry["nodes"]},
+            [(_to_time(start), _to_time(end)) for start, end in entry["gaps"]],
         )
         for name, entry in data["entries"].items()
     }
+    owed = data["owed_until"]
+    return Saved(positions, None if owed is None else _to_time(owed))
+
+
+def _to_number(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _to_time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

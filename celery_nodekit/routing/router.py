@@ -151,10 +151,20 @@ class NodeRouter:
         choice = Choice(names, queues)
         return choice if rule.by is None else choice.by(key)
 
+    def _check_default_queue(self, topology: Topology) -> None:
+        default = self._source.celery_setting("task_default_queue")
+        owner = topology.queue_owner(default)
+        if owner is not None:
+            raise ConfigurationError(
+                f"The queue {default!r} of {owner.name} is the default queue too, which every node"
+                " reads; give the node another queue, or set task_default_queue."
+            )
+
     def _refresh(self) -> None:
         config = self._source.current()
         if config is not self._config:
             topology = Topology.from_config(config)
+            self._check_default_queue(topology)
             self._rules = RuleTable(config.routes, topology)
             self._topology = topology
             self._config = config

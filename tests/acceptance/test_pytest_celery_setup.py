@@ -63,7 +63,7 @@ def test_worker_that_gets_sigterm_finishes_its_task(celery_setup: CeleryTestSetu
 
     worker.kill("SIGTERM")
 
-    wait_until(lambda: worker.container.status == "exited", 10, "The worker did not end")
+    wait_until(lambda: worker.container.status == "exited", 30, "The worker did not end")
     assert "Warm shutdown" in worker.logs()
     assert result.get(timeout=10) is True
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from kombu import pools
+
 from tests.support.brokers import Broker
 from tests.support.processes import CeleryProcess
 from tests.support.waiting import wait_until
@@ -97,8 +99,17 @@ class Deployment:
             try:
                 yield module
             finally:
-                gc.collect()  # results unsubscribe while the server still lives
-                module.app.close()
+                _disconnect(module.app)
+
+
+def _disconnect(app: Any) -> None:
+    gc.collect()  # results unsubscribe while the server still lives
+    pools.reset()
+    backend = app.backend
+    if hasattr(backend, "result_consumer"):
+        backend.result_consumer.stop()
+        backend.client.connection_pool.disconnect()
+    app.close()
 
 
 @contextmanager

@@ -115,8 +115,7 @@ def test_an_unknown_node_reaches_no_broker(proj):
 
 def test_a_message_for_a_node_that_is_down_waits_for_it(deployment, proj):
     proj.mark.apply_async(("patient",), node="node3")
-    with deployment.producer() as fresh:
-        fresh.mark.apply_async(("patient",), node="node3")
+    proj.mark.apply_async(("patient",), queue=proj.kit.queue("node3"))
     worker = deployment.worker("--node", "node3", "-Q", "slow", name="node3-worker")
     worker.wait_ready()
     assert ran_on(deployment, "patient", 2) == ["node3", "node3"]

@@ -95,6 +95,9 @@ def test_a_hashed_expression_is_spread_by_the_name_of_the_entry():
         ({"schedule": None}, "it has no 'schedule'"),
         ({"schedule": 0}, "longer than zero"),
         ({"schedule": BaseSchedule()}, "cannot say when it fires"),
+        ({"schedule": float("nan")}, "cannot be read: ValueError"),
+        ({"schedule": 1e18}, "cannot be read: OverflowError"),
+        ({"options": {"node": "node9"}}, "Unknown node 'node9'"),
         ({"options": {"nodes": "all", "queue": "q"}}, "both 'nodes' and 'queue'"),
         ({"options": {"nodes": "all", "node": "node1"}}, "both 'nodes' and 'node'"),
         ({"options": {"nodes": "all", "task_id": "x"}}, "both 'nodes' and 'task_id'"),
@@ -108,7 +111,7 @@ def test_a_hashed_expression_is_spread_by_the_name_of_the_entry():
 )
 def test_a_mistake_is_an_error_that_names_entry_and_cause(change, expected):
     entry = {"task": "proj.a", "schedule": 30, "options": {"nodes": "all"}, **change}
-    with pytest.raises(ConfigurationError, match=f"cron entry 'broken': .*{expected}"):
+    with pytest.raises(ConfigurationError, match=f"cron entry 'broken'.*{expected}"):
         read(broken=entry)
 
 

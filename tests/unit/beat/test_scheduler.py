@@ -49,7 +49,10 @@ def start(app, tmp_path):
     schedulers = []
 
     def make(**options):
-        scheduler = Scheduler(app, schedule_filename=str(tmp_path / "schedule"), **options)
+        try:
+            scheduler = Scheduler(app, schedule_filename=str(tmp_path / "schedule"), **options)
+        except SystemExit as end:
+            raise (end.__cause__ if end.code == 2 else end) from None
         schedulers.append(scheduler)
         return scheduler
 
@@ -236,12 +239,31 @@ class TestStart:
             start()
 
     @pytest.mark.parametrize("main", [None, "__main__"])
-    def test_an_app_without_a_name_needs_a_namespace(self, make_app, tmp_path, main):
+    def test_an_app_without_a_name_needs_a_namespace(self, make_app, tmp_path, main, caplog):
         app = make_app(main)
         kit = NodeKit(app, nodes=NODES)
         kit.cron("@daily", nodes="all")(app.task(shared=False, name="t")(nothing))
-        with pytest.raises(ConfigurationError, match="nodekit_namespace"):
+        with pytest.raises(SystemExit):
             Scheduler(app, schedule_filename=str(tmp_path / "schedule"))
+        assert "nodekit_namespace" in caplog.text
+
+    def test_every_mistake_is_a_line_of_the_log(self, app, start, caplog):
+        wrong = {"task": "proj.nope", "schedule": 5, "options": {"nodes": "all"}}
+        app.conf.beat_schedule = {"one": wrong, "two": wrong}
+        with pytest.raises(ConfigurationError):
+            start()
+        lines = [r.message for r in caplog.records if r.action == "beat_not_started"]
+        assert [line.split(":")[1] for line in lines] == [" cron entry 'one'", " cron entry 'two'"]
+
+    def test_a_damaged_file_of_celerys_scheduler_stops_no_node(self, start, tmp_path, clock, sent):
+        start().close()
+        for path in tmp_path.glob("schedule*"):
+            if "nodekit" not in path.name:
+                path.write_bytes(b"")
+        scheduler = start()
+        clock.now += timedelta(seconds=30)
+        scheduler.tick()
+        assert len(sent) == 2
 
     def test_eager_tasks_are_refused(self, app, start):
         app.conf.task_always_eager = True

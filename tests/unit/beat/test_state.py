@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from celery_nodekit.beat.state import Position, StateFile
+from celery_nodekit.beat.state import Position, Saved, StateFile
 from celery_nodekit.exceptions import StateFileError
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=timezone.utc)
@@ -21,7 +21,7 @@ def state(tmp_path):
 
 
 def test_there_are_no_positions_without_a_file(state):
-    assert state.load() == {}
+    assert state.load() == Saved({})
 
 
 def test_positions_come_back_as_they_were(state):
@@ -29,10 +29,12 @@ def test_positions_come_back_as_they_were(state):
         "a": Position("f", {"node1": NOON, "node2": NOON - timedelta(minutes=1)}),
         "b": Position("g", {}),
     }
-    state.save(positions)
-    loaded = state.load()
-    assert {n: (p.fingerprint, p.last) for n, p in loaded.items()} == {
-        n: (p.fingerprint, p.last) for n, p in positions.items()
+    positions["a"].gaps.append((NOON - timedelta(hours=1), NOON))
+    state.save(Saved(positions, NOON))
+    loaded, owed_until = state.load()
+    assert owed_until == NOON
+    assert {n: (p.fingerprint, p.last, p.gaps) for n, p in loaded.items()} == {
+        n: (p.fingerprint, p.last, p.gaps) for n, p in positions.items()
     }
 
 
@@ -60,7 +62,7 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_the_fix(tmp_path)
 )
 def test_an_unreadable_file_is_set_aside_and_said(state, content, caplog):
     state.path.write_text(content)
-    assert state.load() == {}
+    assert state.load() == Saved({})
     (record,) = caplog.records
     assert record.action == "state_file_set_aside"
     assert not state.path.exists()
@@ -69,8 +71,8 @@ def test_an_unreadable_file_is_set_aside_and_said(state, content, caplog):
 
 
 def test_a_crash_while_writing_leaves_the_old_file(state, monkeypatch):
-    state.save({"a": Position("f", {"node1": NOON})})
+    state.save(Saved({"a": Position("f", {"node1": NOON})}))
     monkeypatch.setattr(json, "dump", lambda *a, **kw: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        state.save({"a": Position("f", {"node1": NOON + timedelta(hours=1)})})
-    assert state.load()["a"].last == {"node1": NOON}
+        state.save(Saved({"a": Position("f", {"node1": NOON + timedelta(hours=1)})}))
+    assert state.load().positions["a"].last == {"node1": NOON}

@@ -321,6 +321,14 @@ class TestTheAppsOwnRouting:
         for name in ("default", "node1", "node1-crontab"):
             assert app.amqp.queues[name].queue_arguments == {"x-queue-type": "quorum"}
 
+    @pytest.mark.parametrize("nodes", [["default", "b"], {"a": {"crontab_queue": "default"}}])
+    def test_a_node_cannot_own_the_default_queue(self, make_app, sent, nodes):
+        app = make_app()
+        NodeKit(app, nodes=nodes)
+        with pytest.raises(ConfigurationError, match="is the default queue too"):
+            app.send_task("t")
+        assert sent == []
+
     def test_node_queues_exist_where_missing_queues_are_not_created(self, make_app, sent):
         app = make_app(task_create_missing_queues=False)
         NodeKit(app, nodes=NODES)
