@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that workers have to come up before the first look.
 GRACE = 15.0
+#: Queues that a log line names before it only counts them.
+NAMED = 10
 #: Seconds to wait for the workers' replies; a second look follows before anything is said.
 REPLY_TIMEOUT = 2.0
 
@@ -84,9 +86,14 @@ class UnreadQueueWatch:
                 "No worker answers for %s; occurrences wait there. Start one with"
                 " `celery worker --node NAME --crontab`. (A busy worker with the solo pool"
                 " does not answer.)",
-                ", ".join(unread),
+                _shortened(unread),
                 extra={"action": "queue_unread", "queues": unread},
             )
         else:
             logger.info("Every crontab queue has a worker", extra={"action": "queue_read"})
         queue_unread.send(sender=self._sender, queues=unread)
+
+
+def _shortened(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

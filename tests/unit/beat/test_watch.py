@@ -54,6 +54,14 @@ def test_what_changed_is_said_once(caplog):
     assert "node1-crontab" in caplog.records[0].message
 
 
+def test_a_long_list_is_counted_in_the_log_and_whole_in_the_signal(caplog):
+    queues = [f"n{i:03}" for i in range(200)]
+    watch()._report(queues)
+    (record,) = caplog.records
+    assert "n009 and 190 more" in record.message
+    assert record.queues == queues
+
+
 @pytest.mark.parametrize(("queues", "interval"), [((), 60), (("q",), 0)])
 def test_there_is_no_thread_where_there_is_nothing_to_do(queues, interval):
     looker = watch(queues=queues, interval=interval)
