@@ -144,7 +144,7 @@ class Fanout:
             while budget > 0 and self._heap[0][0] <= now:
                 _due, _order, entry = heapq.heappop(self._heap)
                 try:
-                    budget -= self._run(entry, now, budget)
+                    budget -= max(1, self._run(entry, now, budget))
                 finally:
                     self._push(entry)
         except BrokerUnreachableError as exc:
@@ -212,15 +212,15 @@ class Fanout:
         return tried
 
     def _due(self, entry: FanoutEntry, after: datetime, now: datetime) -> Iterator[datetime]:
-        gaps = self._positions[entry.name].gaps
-        fire = entry.times.next_after(after)
+        fire = self._next(entry, after)
         while fire <= now:
-            left_out = next((end for start, end in gaps if start < fire < end), None)
-            if left_out is not None:
-                fire = left_out
-                continue
             yield fire
-            fire = entry.times.next_after(fire)
+            fire = self._next(entry, fire)
+
+    def _next(self, entry: FanoutEntry, after: datetime) -> datetime:
+        fire = entry.times.next_after(after)
+        gaps = self._positions[entry.name].gaps
+        return next((end for start, end in gaps if start < fire < end), fire)
 
     def _owe(self, now: datetime) -> None:
         """Keep until when something is owed, so that a restart does not take it for missed."""
@@ -245,6 +245,7 @@ class Fanout:
         self._seen = now
         for position in self._positions.values():
             position.last = {node: min(moment, now) for node, moment in position.last.items()}
+            position.gaps.clear()
         self._heap.clear()
         for entry in self._entries.values():
             self._push(entry)
@@ -302,7 +303,7 @@ class Fanout:
         for node in entry.candidates:
             after = last[node.name]
             if after not in fires:
-                fires[after] = entry.times.next_after(after)
+                fires[after] = self._next(entry, after)
             until = self._lane(entry, node).until
             due.append(fires[after] if until is None else max(until, fires[after]))
         heapq.heappush(self._heap, (min(due), next(self._order), entry))

@@ -302,6 +302,17 @@ class TestWrongClock:
         assert bench.fires("node1") == [2, 3]
         assert [r.action for r in caplog.records].count("clock_went_back") == 1
 
+    @pytest.mark.parametrize("back", [timedelta(minutes=3), timedelta(hours=1)])
+    def test_a_clock_that_is_set_back_right_after_a_restart_ends_every_round(self, back):
+        bench = Bench(entry()).start().run(minutes=1)
+        bench.now += timedelta(minutes=10)
+        bench.broken["broker"] = BrokerUnreachableError("refused")
+        bench.start().run(seconds=1)
+        bench.broken.clear()
+        bench.now -= back
+        bench.run(minutes=5)
+        assert bench.fires("node1")[-1] >= (bench.now - NOON).total_seconds() // 60 - 1
+
 
 def test_entries_that_beat_cannot_keep_up_with_are_named_once(monkeypatch, caplog):
     monkeypatch.setattr(module, "BATCH", 3)
