@@ -79,8 +79,9 @@ def read_entries(
     fanout: dict[str, FanoutEntry] = {}
     plain: dict[str, Any] = {}
     mistakes: list[str] = []
-    for name, entry in beat_schedule.items():
+    for name, given in beat_schedule.items():
         try:
+            entry = dict(given)  # Celery takes a ScheduleEntry as well as a mapping
             named = _with_named_schedule(name, entry)
             own = _own_settings(entry)
             if own is None:

@@ -4,6 +4,7 @@ import copy
 from datetime import timedelta, timezone
 
 import pytest
+from celery.beat import ScheduleEntry
 from celery.schedules import BaseSchedule, crontab
 
 from celery_nodekit import cron
@@ -36,6 +37,15 @@ def test_entries_without_nodes_are_left_to_celery():
     plan = read(e=plain)
     assert plan.plain == {"e": plain}
     assert plan.fanout == {}
+
+
+def test_entries_are_mappings_or_celerys_own_objects(make_app):
+    entry = ScheduleEntry(
+        name="x", task="proj.a", schedule=30, options={"nodes": "node1"}, app=make_app()
+    )
+    assert [node.name for node in read(e=entry).fanout["e"].candidates] == ["node1"]
+    with pytest.raises(ConfigurationError, match="cron entry 'e' cannot be read: TypeError"):
+        read(e=3)
 
 
 @pytest.mark.parametrize(
